@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NORMALIZED = "normalized effect"
 """The unit of circuits whose numbers are shares of the effect of exchanging the whole prompt."""
+EVERYWHERE = "every position"
+"""The column of nodes that were patched at all tokens at once; their names have no position."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,10 @@ class CircuitNode:
 class CircuitEdge:
     """An arrow between two nodes, by name; ``label`` says what flows or how, such as "k" or "lag 2".
 
-    ``effect`` is in the circuit's unit, NaN if not measured.
+    ``effect`` is in the circuit's unit, NaN if not measured. ``patched`` names the node whose patch has this effect, if it is
+    neither end: a tap of the convolution lies between the two nodes that the arrow joins.
 
-    >>> CircuitEdge("conv_in[1]@A", "ssm_in[1]@B+1", -1.7, "lag 2").effect
+    >>> CircuitEdge("conv_in[1]@A", "ssm_in[1]@B+1", -1.7, "lag 2", "conv_tap[1,2]@B+1").effect
     -1.7
     """
 
@@ -78,6 +81,7 @@ class CircuitEdge:
     target: str
     effect: float
     label: str = ""
+    patched: str = ""
 
 
 @dataclass(frozen=True)

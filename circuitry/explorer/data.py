@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..drawing.circuit import Circuit, CircuitNode
+from ..drawing.circuit import Circuit
 from ..prompting.record import words as task_in_words
 from ..reports.run import Run, read_run
+from ..results.recorded import paths_of
 from ..results.top_1 import below_threshold
 from . import file
+from .components import circuit_of
 from .discovered import discovered
 from .measured import measured
 from .named import side_nodes
+from .no_edges import without_edges
 
 
 def run_data(folder: str | Path) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def run_data(folder: str | Path) -> dict[str, Any]:
     seen = file.read(run.folder)
     results = _json(run.folder / "results.json")
     is_discovery = run.provenance.get("kind") == "discovery"
-    made = discovered(run, results, seen) if is_discovery else measured(run, _circuit(run))
+    made = discovered(run, results, seen) if is_discovery else measured(run, _circuit(run, seen))
     data: dict[str, Any] = _clean({
         "kind": "discovery" if is_discovery else "suite",
         "suite": run.provenance.get("suite") or "discovery",
@@ -49,6 +52,7 @@ def run_data(folder: str | Path) -> dict[str, Any]:
         "written": (run.summary or {}).get("offsets") or {},
         "notes": _notes(run),
         "lacking": _lacking(run, seen),
+        "without_edges": None if is_discovery or not run.complete or made["edges"] else without_edges(run, made["no_effect"]),
         **made,
         "nodes": side_nodes(made["nodes"]),
     })  # fmt: skip
@@ -63,31 +67,13 @@ def _json(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _circuit(run: Run) -> Circuit | None:
-    """The circuit of a suite, or the components of its summary without arrows."""
-    if run.circuit is not None:
+def _circuit(run: Run, seen: Mapping[str, Any]) -> Circuit | None:
+    """The circuit of a suite; if it has none, or one without nodes, the components of its summary below the logits."""
+    if (run.circuit is not None and run.circuit.nodes) or run.summary is None:
         return run.circuit
-    found = {str(each["node"]): each for each in (run.summary or {}).get("components") or []}
-    if not found:
-        return None
-    nodes = tuple(
-        CircuitNode(
-            name, each.get("position") or "any token", _layer(name), _number(each.get("normalized")), each.get("role", "")
-        )
-        for name, each in found.items()
-    )
-    return Circuit(
-        run.provenance.get("suite", ""), tuple(dict.fromkeys(n.position for n in nodes)), nodes, (), "normalized effect"
-    )
-
-
-def _layer(name: str) -> float:
-    digits = name.partition("[")[2].partition("]")[0].partition(",")[0]
-    return float(digits) if digits.isdigit() else -1.0
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    paths = [path for table in run.tables.values() for path in paths_of(table.provenance).values()]
+    reads_logits = any(str(target.node) == "logits" for path in paths for target in path.legs[-1].targets)
+    return circuit_of(run.summary, seen.get("prompts", []), reads_logits)
 
 
 def _notes(run: Run) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..drawing.circuit import Circuit
+from ..drawing.circuit import NORMALIZED, Circuit, CircuitEdge, CircuitNode
 from ..paths.values import Node, Site
 from ..prompting.record import words as task_in_words
 from ..reports.nodes import is_at, panels, site_of
@@ -17,7 +17,9 @@ from ..results.recorded import path_among, paths_of
 from ..results.table import PatchingTable
 from ..thresholds import SIGNIFICANT
 from .file import significant
+from .whole import Whole, whole_effect
 
+_MEASURED = ("effect", "low", "high", "q", "cell", "prompts")
 _SAME = 1e-9
 """Two numbers that a run computed once and wrote twice agree this well."""
 
@@ -51,19 +53,19 @@ def measured(run: Run, circuit: Circuit | None) -> dict[str, Any]:
     tables = list(run.tables.values())
     views = [(table, cells_of(table, number)) for number, table in enumerate(tables, 1)]
     cells = [named for number, (table, found) in enumerate(views, 1) for named in _named(number, table, found)]
-    rows = Rows(cells)
+    rows, whole = Rows(cells), whole_effect(run.provenance.get("task"), views)
     circuit = circuit or Circuit("", (), (), ())
     shown = panels(circuit, views)
-    nodes = [{**_node(panel.node, cells, rows), "rows": [rows.of(c) for group in panel.groups.values() for c in group], "total": panel.total,
+    edges = [_edge(edge, cells, rows, whole) for edge in circuit.edges]
+    nodes = [{**_node(panel.node, cells, rows, whole, edges), "rows": [rows.of(c) for group in panel.groups.values() for c in group], "total": panel.total,
               "profile": _profile(panel.node.name, cells, rows)} for panel in shown]  # fmt: skip
-    edges = [_edge(edge, cells, rows) for edge in circuit.edges]
     inside = [[edge.source, edge.target] for edge in circuit.edges if not math.isfinite(edge.effect)]
-    whole, by_prompt = _whole(run.provenance.get("task"), views)
     return {
         "level": "node",
         "unit": circuit.unit,
-        "whole": 1.0 if circuit.unit == "normalized effect" else whole,
-        "whole_by_prompt": by_prompt,
+        "whole": 1.0 if circuit.unit == NORMALIZED else whole.mean,
+        "whole_by_prompt": whole.prompts,
+        "no_effect": whole.none,
         "examples": list(range(max((len(named.effects) for named in cells), default=0))),
         "measure": circuit.unit,
         "threshold": SIGNIFICANT,
@@ -128,40 +130,53 @@ def _row(named: NamedCell) -> dict[str, Any]:
     return {"table": named.table - 1, "place": cell.place, **numbers, "prompts": [significant(v) for v in named.effects]}
 
 
-def _node(node: Any, cells: Sequence[NamedCell], rows: Rows) -> dict[str, Any]:
-    site = site_of(node.name)
+def _node(
+    node: CircuitNode, cells: Sequence[NamedCell], rows: Rows, whole: Whole, edges: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     fields = {"name": node.name, "position": node.position, "depth": node.depth, "role": node.role, "note": node.note}
-    return {
-        **fields,
-        **_from_cell(node.effect, [c for c in cells if c.names(site, source=True)] or [c for c in cells if c.names(site)], rows),
-    }
+    if node.role == "logits":
+        return {**fields, **whole.logits(node.effect)}
+    site = site_of(node.name)
+    among = [c for c in cells if c.names(site, source=True)] or [c for c in cells if c.names(site)]
+    told = _from_cell(node.effect, among, rows, whole)
+    # A token is not patched itself: it has the number of the head that reads it, and that is its arrow's.
+    own = [edge for edge in edges if "cell" in edge and edge["source"] == node.name and _same(edge["effect"], node.effect)]
+    return {**fields, **({name: own[0][name] for name in (*told, *_MEASURED)} if own and "cell" not in told else told)}
 
 
-def _edge(edge: Any, cells: Sequence[NamedCell], rows: Rows) -> dict[str, Any]:
-    ends = [site_of(edge.source), site_of(edge.target)]
-    among = [c for c in cells if any(c.names(end) for end in ends)]
-    return {"source": edge.source, "target": edge.target, "kind": edge.label, **_from_cell(edge.effect, among, rows)}
+def _edge(edge: CircuitEdge, cells: Sequence[NamedCell], rows: Rows, whole: Whole) -> dict[str, Any]:
+    """An edge with the cell that patches what it names, or else one that names either end."""
+    if edge.patched:
+        among = [c for c in cells if c.names(site_of(edge.patched), source=True)]
+    else:
+        among = [c for c in cells if any(c.names(site_of(end)) for end in (edge.source, edge.target))]
+    fields = {"source": edge.source, "target": edge.target, "kind": edge.label, "patched": edge.patched}
+    return {**fields, **_from_cell(edge.effect, among, rows, whole)}
 
 
-def _from_cell(effect: float, cells: Sequence[NamedCell], rows: Rows) -> dict[str, Any]:
-    """An effect with the interval, q and effects by prompt of the cell that it is from; without these if no cell has this effect."""
+def _from_cell(effect: float, cells: Sequence[NamedCell], rows: Rows, whole: Whole) -> dict[str, Any]:
+    """An effect with the interval, q and effects by prompt of the cell that it is from; without these if no cell has this effect.
+
+    A circuit has the normalized effects of cells or their means, and shares of the whole effect where a table's own corruption is another.
+    """
     if not math.isfinite(effect):
         return {"effect": None}
-    for named in cells:
-        cell = named.cell
-        for own, scale in ((cell.normalized, cell.normalized / cell.mean if cell.mean else math.nan), (cell.mean, 1.0)):
-            if math.isfinite(own) and math.isfinite(scale) and abs(own - effect) <= _SAME * max(1.0, abs(effect)):
-                ends = sorted((cell.low * scale, cell.high * scale))
+    for scale_of in (_normalizing, lambda _: 1.0, lambda _: 1 / whole.mean if whole.mean else math.nan):
+        for named in cells:
+            cell, scale = named.cell, scale_of(named.cell)
+            if _same(cell.mean * scale, effect):
+                low, high = sorted((cell.low * scale, cell.high * scale))
                 by_prompt = [significant(v * scale) for v in named.effects]
-                return {
-                    "effect": effect,
-                    "low": ends[0],
-                    "high": ends[1],
-                    "q": cell.q,
-                    "cell": rows.of(cell),
-                    "prompts": by_prompt,
-                }
+                return dict(zip(_MEASURED, (effect, low, high, cell.q, rows.of(cell), by_prompt), strict=True))
     return {"effect": effect}
+
+
+def _normalizing(cell: CellView) -> float:
+    return cell.normalized / cell.mean if cell.mean else math.nan
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isfinite(one) and abs(one - other) <= _SAME * max(1.0, abs(other))
 
 
 def _profile(name: str, cells: Sequence[NamedCell], rows: Rows) -> list[dict[str, Any]]:
@@ -182,17 +197,3 @@ def _profile(name: str, cells: Sequence[NamedCell], rows: Rows) -> list[dict[str
         for (table, node, other), at in series.items()
         if len(at) > 1
     ]  # fmt: skip
-
-
-def _whole(task: Any, views: Sequence[tuple[PatchingTable, Sequence[CellView]]]) -> tuple[float, list[float]]:
-    """The mean effect of exchanging the whole prompt, and that of every prompt, from a cell on the prompts of the run's own task."""
-    options = task.get("options", {}) if isinstance(task, Mapping) else {}
-    for table, cells in views:
-        own = table.provenance.get("task")
-        told, varied = (own.get("options", {}), own.get("varies", {})) if isinstance(own, Mapping) else (options, {})
-        same = all(told.get(name) == value for name, value in options.items() if name not in varied)
-        for number, cell in enumerate(cells if same else ()):
-            if all(cell.values.get(name) == options.get(name) for name in varied):
-                gaps = table.values("source")[number] - table.values("base")[number]
-                return float(gaps.mean()), [significant(float(gap)) for gap in gaps]
-    return math.nan, []

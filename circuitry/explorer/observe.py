@@ -6,7 +6,7 @@ Two or three forward passes of a few prompts each. A run writes it beside its ta
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,6 +54,18 @@ def observe(
         "patterns": _patterns(model, prompts, heads, named),
         "taps": _sizes(model, prompts, taps, named),
     }
+
+
+def in_text_order(prompts: Prompts, names: Iterable[str]) -> tuple[str, ...]:
+    """Names of positions in the order of the text, on the mean of the prompts; those that name no single token come last.
+
+    >>> import circuitry as ct
+    >>> prompts = ct.task("induction", distance=4, examples=2).prompts(ct.load("bundled:mamba").vocabulary)
+    >>> in_text_order(prompts, ["END", "every position", "B+1", "A"])
+    ('A', 'B+1', 'END', 'every position')
+    """
+    places = {name: _tokens(prompts, name) for name in names}
+    return tuple(sorted(places, key=lambda name: np.inf if (at := places[name]) is None else float(at.mean())))
 
 
 def _tokens(prompts: Prompts, name: str) -> Ids | None:

@@ -105,11 +105,13 @@ def path_among(paths: Mapping[str, Path], values: Mapping[str, Any]) -> Path | N
 
 
 def unfilled(paths: Mapping[str, Path], values: Mapping[str, Any]) -> Path | None:
-    """The path of a cell with its axes open.
+    """The path of a cell with its axes open: the only one, or the one whose label is a value of the cell.
 
     >>> str(unfilled({"": parse("c[{n}] -> d")}, {"n": 3}))
     'c[{n}] -> d'
     """
+    if len(paths) == 1:
+        return next(iter(paths.values()))
     return next((paths[str(value)] for value in values.values() if str(value) in paths), paths.get(""))
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+import networkx as nx
 
 from ..drawing.circuit import Circuit
 from ..errors import CircuitryError
 from ..results.writing import having
 from .result import SuiteResult
+from .stages import with_nodes
 from .study import Study
 
 Half = Callable[[Study], SuiteResult]
@@ -65,7 +68,25 @@ def _joined(circuits: list[Circuit]) -> Circuit:
     """All nodes and edges; a node that both circuits have, such as the logits, occurs once."""
     nodes = {node.name: node for circuit in reversed(circuits) for node in circuit.nodes}  # the first circuit's node wins
     edges = {(e.source, e.target, e.label): e for circuit in circuits for e in circuit.edges}
-    longest = max((c.positions for c in circuits), key=len)
-    extra = [p for c in circuits for p in c.positions if p not in longest]
-    positions = tuple(dict.fromkeys((*longest[:-1], *extra, longest[-1])))  # the last column stays the last: END
+    positions = with_nodes(columns([circuit.positions for circuit in circuits]), nodes.values())
     return replace(circuits[0], positions=positions, nodes=tuple(nodes.values()), edges=tuple(edges.values()))
+
+
+def columns(several: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The positions of several circuits in the order of the text: that of each circuit, and B before B+1.
+
+    >>> columns([("B+1", "B+5", "END"), ("A", "B", "END")])
+    ('A', 'B', 'B+1', 'B+5', 'END')
+    """
+    order: nx.DiGraph[str] = nx.DiGraph()
+    for positions in several:
+        nx.add_path(order, positions)
+    for base, after in ((name.partition("+")[0], name) for name in list(order) if "+" in name):
+        alike = [name for name in order if name == base or (name.startswith(f"{base}+") and _offset(name) < _offset(after))]
+        order.add_edges_from((name, after) for name in alike)
+    first = list(order)
+    return tuple(nx.lexicographical_topological_sort(order, key=first.index))
+
+
+def _offset(position: str) -> int:
+    return int(position.partition("+")[2])

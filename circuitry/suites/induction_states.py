@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..drawing.circuit import Circuit, CircuitEdge, CircuitNode
+from ..drawing.circuit import NORMALIZED, Circuit, CircuitEdge, CircuitNode
 from ..paths.labelled import labelled
 from ..results.table import PatchingTable
 from ..results.writing import count
@@ -18,6 +18,7 @@ from ..thresholds import KEY_EFFECT
 from .induction_heads import baselines
 from .keys import keys
 from .result import Component, SuiteResult, Summary
+from .stages import with_nodes
 from .study import Study
 
 AFTER = ["B", "B+1", "B+2", "B+3", "B+4", "B+5"]
@@ -137,12 +138,12 @@ def _summary(study: Study, offsets: pd.Series, layers: list[int]) -> Summary:
 
 def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[int]) -> Circuit:
     """For every key layer: the tokens that the convolution brings together, the write, the state, and the answer."""
-    state, write, conv = (study.name(role) for role in ("state", "write_input", "conv_input"))
+    state, write, conv, tap = (study.name(role) for role in ("state", "write_input", "conv_input", "conv_edge"))
     nodes: list[CircuitNode] = []
     edges: list[CircuitEdge] = []
     from_a, from_b = (detailed(study, study.tables[f"table{n}_conv_input_{c}"]).normalized() for n, c in ((4, "A"), (3, "B")))
     for layer in sorted(layers):
-        h, main = f"{state}[{layer}]", str(offsets[layer].idxmax())
+        h, main = f"{state}[{layer}] @ {LAST}", str(offsets[layer].idxmax())
         for at in _write_positions(offsets[layer]):
             c = f"{write}[{layer}] @ {at}"
             for corruption, effects in (("A", from_a[layer]), ("B", from_b[layer])):
@@ -151,15 +152,14 @@ def _circuit(study: Study, final: pd.Series, offsets: pd.Series, layers: list[in
                     if name not in {node.name for node in nodes}:
                         nodes.append(CircuitNode(name, source, layer, effect, "conv_input"))
                     lag = AROUND.index(at) - AROUND.index(source)
-                    edges.append(CircuitEdge(name, c, edge, f"[{corruption}] lag {lag}"))
+                    edges.append(CircuitEdge(name, c, edge, f"[{corruption}] lag {lag}", f"{tap}[{layer},{lag}] @ {at}"))
             nodes.append(CircuitNode(c, at, layer + 0.35, float(offsets[layer][at]), "write_input"))
             edges.append(CircuitEdge(c, h, float(offsets[layer][at]), "kept in the state"))
-        nodes.append(CircuitNode(h, study.last(), layer + 0.35, float(final[layer]), "state"))
+        nodes.append(CircuitNode(h, LAST, layer + 0.7, float(final[layer]), "state"))
         edges.append(CircuitEdge(h, "logits", float(final[layer])))
     nodes.append(CircuitNode("logits", "END", study.model.graph.sizes["layer"] + 0.6, 1.0, "logits"))
     title = f"Induction circuit of {study.model.name}, distance {study.task.options['distance']}"
-    columns = tuple(dict.fromkeys((*AROUND, study.last(), "END")))
-    return Circuit(title, columns, tuple(nodes), tuple(edges), "normalized effect")
+    return Circuit(title, with_nodes((*AROUND, LAST, "END"), nodes), tuple(nodes), tuple(edges), NORMALIZED)
 
 
 def _write_positions(effects: pd.Series) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..drawing.circuit import Circuit
+from ..drawing.circuit import EVERYWHERE, Circuit
 from ..evidence.scores import Scores, score
 from ..evidence.scores_figure import draw
 from ..results.table import PatchingTable
@@ -46,7 +46,7 @@ from .keys import keys, sure
 from .possible import patch_possible, possible_set
 from .result import Picture, SuiteResult, Summary
 from .senders import Receivers, jointly, read_at, read_by, reads, senders, site, strong_senders
-from .stages import EVERYWHERE, Drawing
+from .stages import Drawing
 from .study import Study
 
 

@@ -14,8 +14,9 @@ from .. import content
 from ..blame import blamed
 from ..errors import CircuitryError, no_effect, suggest, whole
 from ..executing.open import DEFAULT, choice
+from ..explorer.components import column
 from ..explorer.file import write as write_seen
-from ..explorer.observe import observe
+from ..explorer.observe import in_text_order, observe
 from ..models.model import Model
 from ..patching.code import call, changed
 from ..patching.provenance import inputs, model_record, versions
@@ -23,6 +24,7 @@ from ..progress import together
 from ..prompting.task import Task, task
 from ..reports.page import write_report
 from .declare import Suite
+from .edges import edges_command
 from .folder import RunFolder, plain
 from .generic import suite_for
 from .result import SuiteResult
@@ -166,10 +168,12 @@ def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: di
         if folder and folder.writes:
             write_report(folder.path)
         raise
-    record["task"] = study.task.record  # a suite may have changed its task, such as corruption="auto"
-    result.record = record
+    # A suite may have changed its task, such as corruption="auto".
+    command = edges_command(study.model, chosen.task, study.task, study.options, record["command"])
+    told = {"task": study.task.record, "edges_command": command}
+    result.record = record = {**record, **told}
     if folder:
-        result.record = {**folder.record, "task": record["task"], "folder": str(folder.path), **folder.end()}
+        result.record = {**folder.record, **told, "folder": str(folder.path), **folder.end()}
         if folder.writes:
             _write_seen(folder.path, study, result)
             result.save(folder.path)
@@ -179,12 +183,13 @@ def _carry_out(chosen: Suite, study: Study, folder: RunFolder | None, record: di
 
 def _write_seen(folder: Path, study: Study, result: SuiteResult) -> None:
     """Write what the explorer shows of the prompts and of the circuit's nodes, which no table holds."""
-    nodes = result.circuit.nodes if result.circuit else []
-    names = [node.label for node in nodes] or [component.node for component in result.summary.components]
-    positions = (
-        result.circuit.positions if result.circuit else tuple(dict.fromkeys(c.position for c in result.summary.components))
-    )
-    write_seen(folder, observe(study.model, study.task.prompts(study.model.vocabulary), names, positions))
+    prompts, components = study.task.prompts(study.model.vocabulary), [vars(each) for each in result.summary.components]
+    if result.circuit and result.circuit.nodes:
+        names, positions = [node.label for node in result.circuit.nodes], result.circuit.positions
+    else:  # the task's own positions too: where a head at END attends is one of them
+        names = [each["node"] for each in components]
+        positions = in_text_order(prompts, [*prompts.where, *map(column, components)])
+    write_seen(folder, observe(study.model, prompts, names, positions))
 
 
 def _record(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..drawing.circuit import NORMALIZED, Circuit, CircuitEdge, CircuitNode
+from ..drawing.circuit import EVERYWHERE, NORMALIZED, Circuit, CircuitEdge, CircuitNode
 from .heads import Head, Sender
-
-EVERYWHERE = "every position"
-"""The column of nodes that were patched at all tokens at once; their names have no position."""
 
 
 def named(node: str, position: str) -> str:
@@ -18,6 +16,16 @@ def named(node: str, position: str) -> str:
     ('head[0,3] @ B', 'head[0,3]')
     """
     return node if position == EVERYWHERE else f"{node} @ {position}"
+
+
+def with_nodes(positions: Sequence[str], nodes: Iterable[CircuitNode]) -> tuple[str, ...]:
+    """The columns of a circuit: the positions that have nodes, and the last one.
+
+    >>> with_nodes(("A", "B", "END"), [CircuitNode("mlp[0] @ B", "B", 0, 0.5)])
+    ('B', 'END')
+    """
+    used = {node.position for node in nodes} | {positions[-1]}
+    return tuple(position for position in positions if position in used)
 
 
 @dataclass
@@ -38,15 +46,15 @@ class Drawing:
             self.nodes.append(CircuitNode(name, position, depth, effect, role))
         return name
 
-    def edge(self, source: str, target: str, effect: float, label: str = "") -> None:
-        """Add an arrow unless it exists.
+    def edge(self, source: str, target: str, effect: float, label: str = "", patched: str = "") -> None:
+        """Add an arrow unless it exists; ``patched`` as in ``CircuitEdge``.
 
         >>> drawing = Drawing()
         >>> drawing.edge("a", "b", 1.0); drawing.edge("a", "b", 1.0); len(drawing.edges)
         1
         """
         if not any((e.source, e.target, e.label) == (source, target, label) for e in self.edges):
-            self.edges.append(CircuitEdge(source, target, effect, label))
+            self.edges.append(CircuitEdge(source, target, effect, label, patched))
 
     def hub(self, title: str, position: str, together: float, receivers: dict[str, float], layers: list[int]) -> str:
         """Add one node for a port of several heads; ``together`` is its joint effect, ``receivers`` has the effect of each head.
@@ -77,13 +85,14 @@ class Drawing:
         return names
 
     def token(self, position: str, reader: str, effect: float, port: str) -> None:
-        """Add a token and an arrow to the head that reads it.
+        """Add a token and an arrow to the head that reads it, whose ``port`` was patched at the token.
 
         >>> drawing = Drawing()
-        >>> drawing.token("A", "head[0,3] @ B", 0.8, "v"); drawing.nodes[0].name
-        'token @ A'
+        >>> drawing.token("A", "head[0,3] @ B", 0.8, "v"); drawing.nodes[0].name, drawing.edges[0].patched
+        ('token @ A', 'head[0,3].v @ A')
         """
-        self.edge(self.node(f"token @ {position}", position, -1, effect, "embed"), reader, effect, port)
+        patched = f"{reader.partition(' @ ')[0]}.{port} @ {position}"
+        self.edge(self.node(f"token @ {position}", position, -1, effect, "embed"), reader, effect, port, patched)
 
     def circuit(self, title: str, positions: tuple[str, ...]) -> Circuit:
         """The finished circuit, without the positions that have no nodes, except the last.
@@ -91,6 +100,6 @@ class Drawing:
         >>> Drawing().circuit("nothing", ("A", "END")).positions
         ('END',)
         """
-        used = {node.position for node in self.nodes} | {positions[-1]}
-        shown = tuple(p for p in positions if p in used)
-        return Circuit(title, shown, tuple(self.nodes), tuple(self.edges), NORMALIZED, legend=tuple(self.legend))
+        return Circuit(
+            title, with_nodes(positions, self.nodes), tuple(self.nodes), tuple(self.edges), NORMALIZED, legend=tuple(self.legend)
+        )

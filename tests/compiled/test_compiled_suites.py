@@ -29,14 +29,14 @@ EDGES = {
     "mamba": {
         ("conv_in[1] @ A", "ssm_in[1] @ B", "[A] lag 1"),
         ("conv_in[1] @ B", "ssm_in[1] @ B", "[B] lag 0"),
-        ("ssm_in[1] @ B", "ssm_state[1]", "kept in the state"),
-        ("ssm_state[1]", "logits", ""),
+        ("ssm_in[1] @ B", "ssm_state[1] @ B+5", "kept in the state"),
+        ("ssm_state[1] @ B+5", "logits", ""),
     },
     "rwkv": {
         ("shift_in[1] @ A", "wkv_in[1] @ B", "[A] lag 1"),
         ("shift_in[1] @ B", "wkv_in[1] @ B", "[B] lag 0"),
-        ("wkv_in[1] @ B", "wkv_state[1]", "kept in the state"),
-        ("wkv_state[1]", "logits", ""),
+        ("wkv_in[1] @ B", "wkv_state[1] @ B+5", "kept in the state"),
+        ("wkv_state[1] @ B+5", "logits", ""),
     },
     "transformer": {
         ("token @ A", "head[0,1] @ B", "v"),

@@ -11,6 +11,9 @@ import pytest
 import circuitry as ct
 from circuitry.suites.runner import run
 
+from .command import circuitry
+from .no_pictures import no_pictures
+from .prompt_tables import written
 from .short_discovery import shorten
 
 
@@ -30,3 +33,31 @@ def suite(name: str = "bundled:gpt_neox") -> Path:
     """A run of the induction suite at two distances; its circuit is drawn at the second."""
     found = run("induction", ct.load(name), distances=[7, 8], distance=8, examples=12, out=mkdtemp(), baseline=0)
     return Path(found.record["folder"])
+
+
+SENTENCES = [
+    ("Mary", "John", "Tom", "Alice", "store", "drink"),
+    ("Peter", "Sarah", "Emma", "David", "school", "book"),
+    ("James", "Emma", "Sarah", "Henry", "store", "ring"),
+    ("David", "Laura", "John", "Peter", "park", "drink"),
+    ("Emma", "Peter", "Mary", "Robert", "garden", "letter"),
+    ("Sarah", "Tom", "Laura", "James", "store", "drink"),
+    ("Henry", "Mary", "Tom", "Sarah", "school", "book"),
+    ("Robert", "Alice", "James", "David", "store", "ring"),
+]
+"""Two names, the two of the corrupted prompt, a place and a thing."""
+
+
+@cache
+def custom(name: str = "bundled:gpt_neox") -> Path:
+    """A run of the command line on a table of prompts with the positions IO and S2; the table is beside the folder of runs."""
+    at = Path(mkdtemp())
+    rows = [
+        (*(f"Then, {x} and {y} went to the {place}. {y} gave a {thing} to" for x, y in ((a, b), (c, d))), f" {a}", f" {b}", a, f"{b}#2")
+        for a, b, c, d, place, thing in SENTENCES
+    ]  # fmt: skip
+    written(at / "names.csv", rows)
+    with pytest.MonkeyPatch.context() as patched, no_pictures():
+        patched.chdir(at)
+        circuitry("run", "names.csv", "--model", name, "--out", "runs")
+    return at / "runs" / f"names-{name.removeprefix('bundled:')}"

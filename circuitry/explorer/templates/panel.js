@@ -31,12 +31,19 @@ function drawPanel() {
   drawRows(side, item);
 }
 function emptyPanel() {
-  panel.append("p").attr("class", "hint").text("Choose a node or an edge to see what it does: its effect with its interval, its rows in the tables of the run, and every prompt.");
-  const side = SIDES[0], top = SIDES.flatMap((each) => each.parts.edges.slice()).sort((a, b) => Math.abs(shareOf(b, valueOf(b))) - Math.abs(shareOf(a, valueOf(a)))).slice(0, 8);
+  const either = SIDES.some((each) => each.edges.length) ? "a node or an edge" : "a node";
+  panel.append("p").attr("class", "hint").text(`Choose ${either} to see what it does: its effect with its interval, its rows in the tables of the run, and every prompt.`);
+  const side = SIDES[0], top = SIDES.flatMap((each) => each.parts.edges.slice()).sort(stronger).slice(0, 8);
+  if (!SIDES.some((each) => each.edges.length)) {
+    const nodes = SIDES.flatMap((each) => each.parts.nodes.filter((node) => node.role !== "logits" && finite(valueOf(node)))).sort(stronger).slice(0, 8);
+    if (nodes.length) { panel.append("h3").text("Strongest nodes"); nodeTable(panel, nodes); }
+    return;
+  }
   if (!top.length) return;
   panel.append("h3").text("Strongest edges");
   edgeTable(panel, top, side);
 }
+const stronger = (a, b) => Math.abs(shareOf(b, valueOf(b))) - Math.abs(shareOf(a, valueOf(a)));
 function drawEdgePanel(side, edge) {
   const ends = panel.append("p");
   [edge.source, edge.target].forEach((name, i) => {
@@ -59,6 +66,18 @@ function edgeTable(part, edges, side) {
   if (exact) sure.append("span").attr("class", "exact").text((edge) => shown(edge, edge.exact));
   sure.append("span").attr("class", "interval").text((edge) => shownRange(edge));
   lines.append("td").attr("class", "number").text((edge) => small(edge.q));
+}
+// The nodes of a suite that measures no edges.
+function nodeTable(part, nodes) {
+  const table = part.append("div").attr("class", "scroller").append("table").attr("class", "plain");
+  table.append("thead").append("tr").selectAll("th").data(["node", "effect", "95 % interval", "q"]).join("th").attr("scope", "col").classed("number", (_, i) => i > 0).text((name) => name);
+  const lines = table.append("tbody").selectAll("tr").data(nodes).join("tr").classed("unsure", (node) => finite(node.q) && node.q >= SIDES[node.side].threshold);
+  const first = lines.append("td");
+  first.append("button").attr("type", "button").attr("class", "link").text((node) => node.label).on("click", (_, node) => choose(node, true));
+  first.append("span").attr("class", "where").text((node) => ` ${node.position}`);
+  lines.append("td").attr("class", "number").text((node) => shown(node, valueOf(node)));
+  lines.append("td").attr("class", "number").append("span").attr("class", "interval").text(shownRange);
+  lines.append("td").attr("class", "number").text((node) => small(node.q));
 }
 // An edge without positions, which stand beside it once if both are the same.
 const endsOf = (edge) => [edge.source, edge.target].map((name) => SIDES[edge.side].byName.get(name));

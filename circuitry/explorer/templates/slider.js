@@ -14,6 +14,7 @@ function setStop(stop) {
   state.stop = Math.max(0, Math.min(STOPS.length - 1, stop));
   redraw();
 }
+d3.select("#threshold").property("hidden", STOPS.length < 2);
 const slider = d3.select("#slider").attr("max", STOPS.length - 1).on("input", () => setStop(Number(slider.property("value"))));
 
 // How faithful the best ``count`` edges are: measured at this size, or between two sizes that were.
@@ -35,13 +36,14 @@ function said(side) {
     lines.push(faithfulness(side, parts.above));
   } else if (side.curve) {
     lines.push(`${parts.nodes.length} of ${side.nodes.length} ${side.level}s`, faithfulness(side, parts.nodes.length));
-  } else lines.push(`${parts.nodes.length} of ${side.nodes.length} nodes, ${parts.edges.length} of ${side.edges.length} edges`);
+  } else lines.push(`${parts.nodes.length} of ${side.nodes.length} nodes${side.edges.length ? `, ${parts.edges.length} of ${side.edges.length} edges` : ""}`);
   return `${PAIR ? `${side.title}: ` : ""}${lines.filter(Boolean).join("; ")}`;
 }
+const digits = (value) => (value >= 99.5 ? value.toFixed(0) : value.toPrecision(2));
 function least() {
   const share = STOPS[state.stop], side = SIDES[0], exactly = (value) => minus(value < 0.0095 ? value.toPrecision(1) : value < 0.0995 ? value.toFixed(3) : value.toFixed(2));
-  if (PAIR || side.unit === "normalized effect") return `at least ${minus((100 * share).toPrecision(2))} % of the whole effect`;
-  return `|${side.level === "edge" ? "attribution" : "effect"}| ≥ ${exactly(share * Math.abs(side.whole))} (${minus((100 * share).toPrecision(2))} % of the whole effect)`;
+  if (PAIR || side.unit === "normalized effect") return `at least ${digits(100 * share)} % of the whole effect`;
+  return `|${side.level === "edge" ? "attribution" : "effect"}| ≥ ${exactly(share * Math.abs(side.whole))} (${digits(100 * share)} % of the whole effect)`;
 }
 function drawThreshold() {
   slider.property("value", state.stop).attr("aria-valuetext", `${least()}; ${SIDES.map(said).join("; ")}`);

@@ -9,9 +9,15 @@ function facts(item) {
     const edge = strongest(item, side.parts.edges);
     if (edge) list.push(["strongest edge", `${shown(edge, valueOf(edge))} (${edge.source} → ${edge.target})`]);
   } else list.push([name, shown(item, value) || (state.prompt === null ? "not measured" : "not measured on single prompts")]);
+  if (item.whole) {
+    list.push(["whole effect", `${number(item.whole.mean)}${range(item.whole.low, item.whole.high) && ` (${range(item.whole.low, item.whole.high)})`}`]);
+    list.push(["unit", item.whole.unit]);
+    return list;
+  }
   if (exact) list.push(["exact effect", shown(item, item.exact)]);
   if (finite(item.low)) list.push([exact || state.prompt === null ? "95 % interval" : "95 % interval of the mean", shownRange(item)]);
-  else if (item.is === "edge") list.push(["95 % interval", side.level === "edge" ? "none: not verified" : "none: no cell of the tables is this effect"]);
+  else if (finite(item.effect) && (item.is === "edge" || side.level !== "edge")) list.push(["95 % interval", side.kind === "suite" ? "none: no cell of the tables is this effect" : "none: not verified"]);
+  if (item.patched) list.push(["patched", item.patched]);
   if (finite(item.normalized)) list.push(["normalized", percent(item.normalized)]);
   if (finite(item.q)) list.push(["q", small(item.q)]);
   if (item.kind) list.push(["kind", item.kind]);

@@ -34,7 +34,13 @@ WIDE: dict[str, dict[str, Any]] = {
     "rwkv": {"hidden_size": 128, "attention_hidden_size": 96, "intermediate_size": 256},
     "rwkv7": {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32},
     "recurrent_gemma": {"hidden_size": 128, "intermediate_size": 256, "lru_width": 192},
-    "qwen3_next": {"hidden_size": 128, "intermediate_size": 256, "linear_key_head_dim": 32, "linear_value_head_dim": 48, "head_dim": 32},
+    "qwen3_next": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 48,
+        "head_dim": 32,
+    },
 }
 """Wide enough that values outweigh indices."""
 STREAM, STATES = "resid[{layer}] @ {position} -> logits", "ssm_state[{layer}] @ END -> logits"

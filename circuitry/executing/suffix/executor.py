@@ -28,6 +28,7 @@ from .layout import Layout
 from .measure import measure
 from .rows import Job, Runs, first_legs
 
+
 class Suffix:
     """Clean and corrupted runs are whole, once per batch; patched ones are computed where they are live. ``memory`` bounds a batch, in bytes.
 

@@ -44,16 +44,17 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=16, help="random nodes")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'model':<18} {'cells':>6} {'planned':>8} {'explained':>10}")
+    print(f"{'model':<18} {'tokens':>7} {'cells':>6} {'planned':>8} {'explained':>10}")
     for name in args.cases:
         load, path, tokens = CASES[name]
         model, task = load(), ct.task("induction", distance=128, examples=16)
         axes = {"position": [f"END-{back}" for back in range(tokens)]}
         start = time.process_time()
-        cells = len(compile_path(model, task, path, axes=axes, lint=False)[0].cells)
+        compiled, prompts = compile_path(model, task, path, axes=axes, lint=False)
         planned = time.process_time()
         ct.explain(model, task, path, axes=axes, baseline=args.random, lint=False)
-        print(f"{name:<18} {cells:>6} {planned - start:>8.2f} {time.process_time() - planned:>10.2f}")
+        sizes = f"{prompts.length:>7} {len(compiled.cells):>6}"
+        print(f"{name:<18} {sizes} {planned - start:>8.2f} {time.process_time() - planned:>10.2f}", flush=True)
 
 
 if __name__ == "__main__":

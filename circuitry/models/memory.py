@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .instrumentation import INSTRUMENTATION
-
 if TYPE_CHECKING:
-    from ..architecture.graph import Graph
+    from .instrumentation import Instrumentation
 
 HELD = 2.5
 """Memory by which a process grows, in that of the largest tensors at once. The C library keeps most of what is freed: glibc aligns each
@@ -20,14 +18,14 @@ tensor inside a larger piece of its heap, so a tensor rarely fits where another 
 class TakesMemory:
     """The part of ``Model`` that predicts its memory."""
 
-    graph: Graph
-
     if TYPE_CHECKING:  # what Model itself has
 
         @property
         def hf(self) -> Any: ...
         @property
         def dtype(self) -> torch.dtype: ...
+        @property
+        def _kinds(self) -> list[Instrumentation]: ...
 
     def bytes_per_row(self, length: int) -> int:
         """Predicted peak memory of one row of ``length`` tokens in a batch, in bytes: the largest tensors of one layer.
@@ -74,6 +72,5 @@ class TakesMemory:
 
     def _bytes_in_blocks(self, length: int) -> list[int]:
         """Of one row of ``length`` tokens in each kind of block. Recurrent states have the dtype in which they are added up."""
-        kinds = [INSTRUMENTATION[name] for name in self.graph.architecture.instrumentation.values()]
         wide = torch.promote_types(self.dtype, torch.float32).itemsize
-        return [(wide if kind.chunk else self.dtype.itemsize) * int(kind.values(self.hf.config, length)) for kind in kinds]
+        return [(wide if kind.chunk else self.dtype.itemsize) * int(kind.values(self.hf.config, length)) for kind in self._kinds]

@@ -24,7 +24,7 @@ from .attention import AttentionTap, most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
 from .gates import put_gate, put_narrow
-from .instrumentation import INSTRUMENTATION
+from .instrumentation import INSTRUMENTATION, Instrumentation
 from .latents import HasLatents
 from .memory import TakesMemory
 from .routers import attach, routed
@@ -181,6 +181,10 @@ class Model(Shown, HasLatents, TakesMemory):
         """
         dtype: torch.dtype = self.hf.dtype
         return dtype
+
+    @property
+    def _kinds(self) -> list[Instrumentation]:
+        return [INSTRUMENTATION[name] for name in self.graph.architecture.instrumentation.values()]
 
     @property
     def device(self) -> torch.device:

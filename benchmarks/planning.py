@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
@@ -29,7 +30,7 @@ def mamba() -> ct.Model:
     return ct.load(MambaForCausalLM(MambaConfig(num_hidden_layers=24, hidden_size=64, vocab_size=2048)).eval())
 
 
-CASES = {
+CASES: dict[str, tuple[Callable[[], ct.Model], str, int]] = {
     "bundled:gpt_neox": (lambda: ct.load("bundled:gpt_neox"), HEADS, 32),
     "bundled:mamba": (lambda: ct.load("bundled:mamba"), STREAM, 128),
     "gpt2, 24 layers": (gpt2, HEADS, 2),

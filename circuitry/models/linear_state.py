@@ -97,8 +97,8 @@ def values(config: Any, length: int) -> int:
     True
     """
     if hasattr(config, "linear_head_dim"):
-        heads, keys, wide, pairs = config.linear_num_heads, config.linear_head_dim, config.linear_head_dim, CHUNK_BY_CHANNEL**2
-        pairs *= keys
+        heads, keys, wide = config.linear_num_heads, config.linear_head_dim, config.linear_head_dim
+        pairs = keys * min(length, CHUNK_BY_CHANNEL) ** 2
     else:
         heads, keys, wide = config.linear_num_value_heads, config.linear_key_head_dim, config.linear_value_head_dim
         pairs = min(length, CHUNK) ** 2

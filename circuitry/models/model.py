@@ -24,8 +24,9 @@ from .attention import AttentionTap, most_positions
 from .borrowed import Borrowed, borrow
 from .checks import check_causality, check_logits
 from .gates import put_gate, put_narrow
-from .instrumentation import INSTRUMENTATION
+from .instrumentation import INSTRUMENTATION, Instrumentation
 from .latents import HasLatents
+from .memory import TakesMemory
 from .routers import attach, routed
 from .spread import input_device, is_spread, stored
 from .unrounded import in_float64
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
-class Model(Shown, HasLatents):
+class Model(Shown, HasLatents, TakesMemory):
     """A causal language model ready for patching. Made by ``circuitry.load``.
 
     ``hf`` is the instrumented Hugging Face module (in eval mode; ``hf.generate`` works), ``net`` the same wrapped for nnsight,
@@ -182,6 +183,10 @@ class Model(Shown, HasLatents):
         return dtype
 
     @property
+    def _kinds(self) -> list[Instrumentation]:
+        return [INSTRUMENTATION[name] for name in self.graph.architecture.instrumentation.values()]
+
+    @property
     def device(self) -> torch.device:
         """The device of the parameters; for a model that is spread, the device of its inputs.
 
@@ -245,29 +250,6 @@ class Model(Shown, HasLatents):
         (512, None)
         """
         return most_positions(self.hf.config) if self.graph.by_role("head") else None
-
-    def bytes_per_row(self, length: int) -> int:
-        """Predicted peak memory of one row of ``length`` tokens in a batch, in bytes: the largest tensors of one layer.
-
-        >>> import circuitry as ct
-        >>> model = ct.load("bundled:mamba")
-        >>> model.bytes_per_row(64) > model.bytes_per_row(32) > 0
-        True
-        """
-        config, size = self.hf.config, self.dtype.itemsize
-        widest = max(INSTRUMENTATION[name].values(config, length) for name in self.graph.architecture.instrumentation.values())
-        return int(size * (widest + 4 * length * config.hidden_size + 3 * config.vocab_size))
-
-    def bytes_per_token(self, length: int) -> int:
-        """Predicted peak memory of one of ``length`` packed tokens, in bytes, of which few have logits.
-
-        >>> import circuitry as ct
-        >>> model = ct.load("bundled:mamba")
-        >>> 0 < 64 * model.bytes_per_token(64) < model.bytes_per_row(64)
-        True
-        """
-        logits = self.dtype.itemsize * 3 * int(self.hf.config.vocab_size)
-        return (self.bytes_per_row(length) - logits) // length + 1
 
 
 def unloaded(config: Any, dtype: torch.dtype = torch.bfloat16, graph: str | None = None) -> Model:

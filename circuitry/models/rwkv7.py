@@ -154,7 +154,7 @@ def values(config: Any, length: int) -> int:
     True
     """
     by_token = 40 * config.hidden_size + 3 * config.intermediate_size
-    return int(length * by_token + config.hidden_size * (6 * CHUNK_BY_CHANNEL**2 + 4 * config.head_dim))
+    return int(length * by_token + config.hidden_size * (6 * min(length, CHUNK_BY_CHANNEL) ** 2 + 4 * config.head_dim))
 
 
 @torch.no_grad()

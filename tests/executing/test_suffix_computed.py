@@ -18,7 +18,7 @@ from circuitry.executing.constants import constant_values
 from circuitry.executing.places import execution_order
 from circuitry.executing.rows.executor import Rows
 from circuitry.executing.suffix import guarded
-from circuitry.executing.suffix.batches import token_counts
+from circuitry.executing.suffix.batches import counts
 from circuitry.executing.suffix.executor import Suffix
 from circuitry.executing.suffix.rows import Job
 from circuitry.models import mamba, mamba2, rwkv, rwkv7, stretches
@@ -191,8 +191,8 @@ def test_the_whole_runs_have_no_more_tokens_after_all_layers_than_in_them() -> N
     made = planned(model("gpt2"), ["head[{layer},{head}] @ {pos} -> logits"], PROMPTS)
     jobs = [Job(number, cell, np.arange(EACH)) for number, cell in enumerate(made.cells)]
     assert len(jobs) > PROMPTS.length
-    whole, _ = token_counts(made, jobs, PROMPTS, LiveSets(made.graph, PROMPTS.length))
-    assert whole[:, -1].tolist() == whole[:, 0].tolist() == (2 * PROMPTS.stops).tolist()
+    whole, _ = counts(made, jobs, PROMPTS, LiveSets(made.graph, PROMPTS.length))
+    assert whole[:, 0, -1].tolist() == whole[:, 0, 0].tolist() == (2 * PROMPTS.stops).tolist()
 
 
 @pytest.mark.parametrize(

@@ -29,19 +29,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes that one token takes inside the layers and after them, and what all of a batch may take."""
+    """Bytes that one token takes inside the layers and after them, and one run's recurrent states; and what all of a batch may take."""
 
     inside: int
     after: int
+    state: int
     most: int
 
-    def of(self, tokens: Ints) -> int:
-        """Bytes that a batch takes with so many tokens in each layer [layer], the last of them after all layers."""
-        return int(max(self.inside * tokens[:-1].max(initial=0), self.after * tokens[-1]))
+    def of(self, counts: Ints) -> int:
+        """Bytes that a batch takes with these ``counts``."""
+        tokens, states = counts
+        return int(max((self.inside * tokens + self.state * states)[:-1].max(initial=0), self.after * tokens[-1]))
 
-    def fits(self, tokens: Ints) -> bool:
+    def fits(self, counts: Ints) -> bool:
         """Whether such a batch stays within the bound."""
-        return self.of(tokens) <= self.most
+        return self.of(counts) <= self.most
 
 
 def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> list[Batch]:
@@ -54,10 +56,10 @@ def batches(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, 
 
 
 def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, size: Size) -> Iterator[Batch]:
-    whole, of_jobs = token_counts(plan, jobs, prompts, lives)
+    whole, of_jobs = counts(plan, jobs, prompts, lives)
     alone: Ints | None = None
     chosen: list[int] = []
-    total = np.zeros(whole.shape[1], np.int64)
+    total = np.zeros_like(whole[0])
     for example in range(len(prompts)):
         more = whole[example] + of_jobs[:, example].sum(0)
         if chosen and (len(chosen) == EXAMPLES or not size.fits(total + more)):
@@ -65,8 +67,8 @@ def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, siz
             chosen, total = [], np.zeros_like(total)
         if not chosen and not size.fits(more):
             if alone is None:  # jobs that share a beginning may come into different batches
-                _, alone = token_counts(plan, jobs, prompts, lives, share_beginnings=False)
-            yield from (_batch(jobs, some, [example], tokens) for some, tokens in _split(whole[example], alone[:, example], size))
+                _, alone = counts(plan, jobs, prompts, lives, share_beginnings=False)
+            yield from (_batch(jobs, some, [example], total) for some, total in _split(whole[example], alone[:, example], size))
             continue
         chosen.append(example)
         total = total + more
@@ -75,7 +77,7 @@ def _cut(plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, siz
 
 
 def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[tuple[list[int], Ints]]:
-    """Jobs of one example in groups that fit beside its two whole runs, at least one each; and the tokens of both together [layer].
+    """Jobs of one example in groups that fit beside its two whole runs, at least one each; and the counts of both together.
 
     Where these two alone take about as much as the bound or more, groups of single jobs would repeat them for next to nothing, so the jobs
     of a group may then take ``_BESIDE`` of what they take.
@@ -92,32 +94,37 @@ def _split(whole: Ints, of_jobs: Ints, size: Size) -> Iterator[tuple[list[int], 
         yield some, total
 
 
-def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int], tokens: Ints) -> Batch:
+def _batch(jobs: Sequence[Job], numbers: Sequence[int], examples: Sequence[int], total: Ints) -> Batch:
     batch_examples = np.array(examples, np.int64)
     batch_jobs = []
     for number in numbers:
         mine = np.flatnonzero(np.isin(batch_examples, jobs[number].examples))
         if len(mine):
             batch_jobs.append(replace(jobs[number], examples=mine))
-    return Batch(batch_examples, tuple(batch_jobs), int(tokens.sum()))
+    return Batch(batch_examples, tuple(batch_jobs), int(total[0].sum()))
 
 
-def token_counts(
+def counts(
     plan: Plan, jobs: Sequence[Job], prompts: Prompts, lives: LiveSets, *, share_beginnings: bool = True
 ) -> tuple[Ints, Ints]:
-    """Tokens in each layer and after all of them: of the two whole runs [example, layer], and of each job [job, example, layer].
+    """Of the two whole runs [example, 2, layer] and of each job [job, example, 2, layer]: the tokens in each layer, and the runs that
+    compute a recurrent state there. The last "layer" is what comes after all of them.
 
     Layers that jobs share because they begin alike count once, for the first of them, if ``share_beginnings`` (``beginnings``).
     """
     runs, final = Runs(plan, jobs, prompts, lives, share_beginnings=share_beginnings), len(lives.regions.layers)
     number = {id(job): at for at, job in enumerate(jobs)}
-    counts = np.zeros((len(jobs), len(prompts), final + 1), np.int64)
+    patched = np.zeros((len(jobs), len(prompts), 2, final + 1), np.int64)
     for leg in runs.legs:
+        mine = patched[number[id(leg.job)]]
         for region, bits in leg.live.tokens.items():
             if not region.block and region.layer >= 0:
-                counts[number[id(leg.job)], leg.examples, region.layer] += bits.bit_count()
-    whole = np.repeat(2 * runs.stops[:, None], final + 1, 1)
-    whole[:, runs.last + 1 :] = 0
+                mine[leg.examples, 0, region.layer] += bits.bit_count()
+        for block in leg.live.states:
+            mine[leg.examples, 1, lives.regions.of(lives.regions.blocks[block]).layer] += 1
+    whole = np.full((len(prompts), 2, final + 1), 2)
+    whole[:, 0] *= runs.stops[:, None]
+    whole[..., runs.last + 1 :] = 0
     if runs.last == final:
-        whole[:, -1] = 2 * np.maximum(1, (counts[:, :, -1] > 0).sum(0).clip(max=runs.stops))
-    return whole, counts
+        whole[:, 0, -1] = 2 * np.maximum(1, (patched[:, :, 0, -1] > 0).sum(0).clip(max=runs.stops))
+    return whole, patched

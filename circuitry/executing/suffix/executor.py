@@ -21,16 +21,12 @@ from ..effects import Effects, ends_at_logits
 from ..executor import ALONE, Cost
 from ..moving import moving
 from . import guarded
-from .batches import Batch, Size, batches, token_counts
+from .batches import Batch, Size, batches, counts
 from .builder import Builder
 from .driver import run
 from .layout import Layout
 from .measure import measure
 from .rows import Job, Runs, first_legs
-
-_GATHERED = 1.8
-"""Memory of a packed token, in that of a token of a whole row: its stream and its values are gathered on the way into a block and out of
-it. ``benchmarks/memory.py`` prints how much a process grows, beside the bound."""
 
 
 class Suffix:
@@ -54,13 +50,13 @@ class Suffix:
         lives, jobs = LiveSets(plan.graph, prompts.length), self._jobs(plan, prompts, extra)
         size = self._size(prompts, _narrow(plan, metrics))
         cut = batches(plan, jobs, prompts, lives, size)
-        whole, _ = token_counts(plan, jobs, prompts, lives)
-        shared = sum(int(whole[batch.examples, :-1].sum()) for batch in cut)
-        counts = (token_counts(plan, batch.jobs, prompts.take(batch.examples), lives)[1] for batch in cut)
-        patched = sum(int(count[:, :, :-1].sum()) for count in counts)
+        whole, _ = counts(plan, jobs, prompts, lives)
+        shared = sum(int(whole[batch.examples, 0, :-1].sum()) for batch in cut)
+        of_batches = (counts(plan, batch.jobs, prompts.take(batch.examples), lives)[1] for batch in cut)
+        patched = sum(int(of_jobs[:, :, 0, :-1].sum()) for of_jobs in of_batches)
         legs = sum(len(job.examples) * len(job.cell.passes) for job in jobs)
         every = (2 * len(prompts) + legs) * prompts.length * plan.graph.sizes["layer"]
-        least = max(size.of(tokens) for tokens in whole)
+        least = max(size.of(of_example) for of_example in whole)
         cost = Cost(len(cut), shared + patched, every, least if least > self.memory else 0)
         return cost + cost_of_constants(self.model, plan, prompts, self.memory)
 
@@ -99,9 +95,8 @@ class Suffix:
         return [*cells, *guarded.guards_of(plan, len(prompts), len(cells) - extra)]
 
     def _size(self, prompts: Prompts, narrow: bool) -> Size:
-        config, size = self.model.hf.config, self.model.dtype.itemsize
-        after = size * (4 * config.hidden_size + (0 if narrow else 3 * config.vocab_size))
-        return Size(int(_GATHERED * self.model.bytes_per_token(prompts.length)), after, self.memory)
+        model = self.model
+        return Size(model.bytes_per_token(prompts.length), model.bytes_after(not narrow), model.bytes_per_state(), self.memory)
 
     def _columns(self, part: Prompts) -> Tensor:
         """The logits [example, 2] that these metrics read: the answer's and the foil's."""

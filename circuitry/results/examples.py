@@ -47,7 +47,7 @@ def robust_z(values: Array) -> Array:
     away = values - np.nanmedian(values)
     spread = _NORMAL * np.nanmedian(np.abs(away)) or _NORMAL_MEAN * np.nanmean(np.abs(away))
     with np.errstate(over="ignore"):  # a subnormal spread: as far as can be
-        return np.nan_to_num(away / spread, nan=np.nan) if spread else away * 0
+        return np.asarray(np.nan_to_num(away / spread, nan=np.nan) if spread else away * 0)
 
 
 def strays(table: Measurements) -> tuple[list[int], Array]:

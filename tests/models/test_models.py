@@ -162,9 +162,11 @@ def test_writing_a_nodes_own_value_back_changes_nothing(kind: str) -> None:
     try:
         wanted, places = logits(ours.hf, ids), {node: ours.graph.place(node) for node in ours.graph.nodes(ports=True)}
         calls = Counter[Any]()
-        handles = [
-            hook(ours.hf, place, lambda t, node=node: (calls.update([node]), t.clone())[1]) for node, place in places.items()
-        ]  # type: ignore[misc]
+
+        def seen(node: Any) -> Callable[[Tensor], Tensor]:
+            return lambda t: (calls.update([node]), t.clone())[1]
+
+        handles = [hook(ours.hf, place, seen(node)) for node, place in places.items()]
         assert torch.equal(logits(ours.hf, ids), wanted)
         assert calls == {node: 5 if place.position is None else 1 for node, place in places.items()}
         for handle in handles:

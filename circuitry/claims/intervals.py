@@ -29,13 +29,18 @@ interval of a mean holds there."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval and the number of examples. ``rounding`` is what may be rounding of the number."""
+    """A number with its interval and the number of examples.
+
+    ``rounding`` is what may be rounding of the number, ``resolution`` how much further out the ends of the interval are for what so few
+    examples cannot tell apart.
+    """
 
     value: float
     low: float
     high: float
     examples: int
     rounding: float = 0.0
+    resolution: float = 0.0
 
 
 def ratios(table: PatchingTable, level: float) -> list[Estimate]:
@@ -86,13 +91,10 @@ def difference(first: PatchingTable, second: PatchingTable, by: str, level: floa
     0.5
     """
     row = compare(first, second, by, level).frame.iloc[0]  # type: ignore[arg-type]
-    rounding = sum(
-        side[0].rounding
-        for side in (ratios(table, level) if by == "normalized" else means(table, level) for table in (first, second))
-    )
-    examples = min(table.values().shape[1] for table in (first, second))
+    sides = [(ratios(table, level) if by == "normalized" else means(table, level))[0] for table in (first, second)]
+    rounding, resolution = sum(side.rounding for side in sides), sum(side.resolution for side in sides)
     value, low, high = (float(row[name]) for name in ("difference", "low", "high"))
-    return Estimate(value, low, high, examples, rounding)
+    return Estimate(value, low - resolution, high + resolution, min(side.examples for side in sides), rounding, resolution)
 
 
 def apart(first: Estimate, second: Estimate) -> Estimate:
@@ -133,7 +135,8 @@ def _estimates(top: Array, bottom: Array, rounding: Array, resolution: Array, le
     value[2] += resolution
     # Examples that differ by rounding alone do not say how far others would lie from them.
     value[1:] = np.where((spread <= small) & np.isfinite(value[1:]), value[0], value[1:])
-    return [Estimate(float(v), float(low), float(high), n, float(s)) for v, low, high, s in zip(*value, small, strict=True)]
+    found = zip(*value, small, np.where(spread <= small, 0.0, resolution), strict=True)
+    return [Estimate(float(v), float(low), float(high), n, float(s), float(r)) for v, low, high, s, r in found]
 
 
 def _ratio(top: Array, bottom: Array, weights: Array, level: float) -> Array:

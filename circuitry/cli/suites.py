@@ -100,7 +100,7 @@ def _suite(suite: str, model: LoadedModel, out: Path, command: str = "", **optio
     from ..suites.runner import run as run_suite
 
     print(f"\n{model}", flush=True)
-    result = run_suite(suite, model, out=out, say=read.say, command=read.typed(), **options)
+    result = run_suite(suite, model, out=out, say=read.say, command=command or read.typed(), **options)
     folder = Path(result.record["folder"])
     _print_result(result)
     print(f"\nexplorer: {(folder / 'explorer.html').resolve()}\nreport: {(folder / 'report.html').resolve()}", flush=True)

@@ -112,6 +112,8 @@ class Circuit(Shown):
         return of_circuit(self)
 
     def __post_init__(self) -> None:
+        for name in ("positions", "nodes", "edges", "legend"):  # lists are taken too
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         names = [node.name for node in self.nodes]
         _refuse_twice("node", names)
         _refuse_twice("position", self.positions)

@@ -15,6 +15,8 @@ from ..colours import BLACK, DARK_INK, DARK_PAGE, NOT_TURNED, ON_DARK_PAGE, PAGE
 
 CLASS = "circuitry-figure"
 """The class of a picture. A page may set --circuitry-page on it: the colour behind the picture, such as transparent."""
+BOXES = "boxes"
+"""The id of what holds the boxes of a diagram, whose colours turn."""
 
 _COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 
@@ -58,9 +60,11 @@ def _rules(colours: list[tuple[str, str]]) -> Iterator[str]:
     # Matplotlib writes no fill for black text.
     yield _rule("text:not([style*='fill:'])", "fill", BLACK, DARK_INK)
     for part, colour in colours:
-        new = (part == "fill" and fill_on_dark(colour)) or turned(colour)
+        effect, new = part == "fill" and fill_on_dark(colour), turned(colour)
         if part == "fill" and colour == PAGE:  # behind a label or in a hollow mark; white text is on a dark cell
             yield _rule(f":not(text)[style*='fill: {PAGE}']", "fill", PAGE, f"var(--circuitry-behind, {DARK_PAGE})")
+        elif effect:  # cells of a heat map may have such a colour by chance
+            yield _rule(f"#{BOXES} [style*='fill: {colour}']", "fill", colour, effect)
         elif new and not (part == "fill" and colour in NOT_TURNED):
             yield _rule(f"[style*='{part}: {colour}']", part, colour, new)
     yield "}"

@@ -18,6 +18,7 @@ from matplotlib.textpath import text_to_path
 
 from ..colours import FAINT, INK
 from ..errors import CircuitryError
+from .dark import BOXES
 from .figures import SCREEN, Figure, current
 from .geometry import Box, Points, shortened
 
@@ -66,6 +67,7 @@ class Page:
         self.scale = float(min(area.width / width, area.height / height) / self.figure.dpi)
         ax.set(xlim=(0, width), ylim=(-below, height - below), aspect="equal")
         ax.set_axis_off()
+        ax.set_gid(BOXES)
 
     def text(self, x: float, y: float, text: str, points: float, bold: bool = False, **style: Any) -> None:
         """Write text, centred on (x, y) unless ``style`` aligns it otherwise."""

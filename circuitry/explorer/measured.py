@@ -137,7 +137,10 @@ def _node(
     if node.role == "logits":
         return {**fields, **whole.logits(node.effect)}
     site = site_of(node.name)
-    among = [c for c in cells if c.names(site, source=True)] or [c for c in cells if c.names(site)]
+    if site is None and node.role != "embed":  # a port of several heads, patched at once: no path has its name
+        among = list(cells)
+    else:
+        among = [c for c in cells if c.names(site, source=True)] or [c for c in cells if c.names(site)]
     told = _from_cell(node.effect, among, rows, whole)
     # A token is not patched itself: it has the number of the head that reads it, and that is its arrow's.
     own = [edge for edge in edges if "cell" in edge and edge["source"] == node.name and _same(edge["effect"], node.effect)]

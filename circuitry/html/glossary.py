@@ -67,13 +67,17 @@ _SPELT = {
 
 
 def _pattern(name: str) -> str:
-    """A term as a whole word, which may start a sentence; positions and single letters are never part of another name."""
+    """A term as a whole word, which may start a sentence; never a part of another name, such as that of a file or a model."""
     spelt = _SPELT.get(name, re.escape(name))
-    return rf"(?<![\w'])(?:{f'(?i:{spelt})' if name.islower() and len(name) > 1 else spelt})(?!\w|-[a-z])"
+    capital = f"[{spelt[0].upper()}{spelt[0]}]{spelt[1:]}" if name.islower() and spelt[0].isalpha() and len(name) > 1 else spelt
+    return rf"(?<![\w'/.:@+-])(?:{capital})(?!\w|-[a-z]|[/@+]|[.:]\w)"
 
 
 _GROUPS = {f"term{number}": name for number, name in enumerate(MEANINGS)}
 _ANY = re.compile("|".join(f"(?P<{group}>{_pattern(name)})" for group, name in _GROUPS.items()))
+_NAMES = ("IO", "S")
+_TASK = re.compile(r"\bioi\b|name mover|S suppressor")
+"""What says that these names are those of the IOI task; another task may have a position S."""
 
 
 def found(*texts: object) -> dict[str, str]:
@@ -83,11 +87,18 @@ def found(*texts: object) -> dict[str, str]:
     (['completeness'], ['corrupted', 'noising'])
     """
     names, unread = set[str](), list(map(str, texts))
+    named = any(_TASK.search(text) for text in unread)
     while unread:
-        new = {_GROUPS[str(match.lastgroup)] for match in _ANY.finditer(unread.pop())} - names
+        text = unread.pop()
+        new = {_GROUPS[str(match.lastgroup)] for match in _ANY.finditer(text) if _meant(match, named)} - names
         names |= new
         unread += [MEANINGS[name] for name in new]
     return {name: meaning for name, meaning in MEANINGS.items() if name in names}
+
+
+def _meant(match: re.Match[str], named: bool) -> bool:
+    """Whether a word is the term, in texts that say (``named``) that the task is IOI, or do not."""
+    return named or _GROUPS[str(match.lastgroup)] not in _NAMES
 
 
 def explained(text: object) -> Markup:
@@ -99,7 +110,7 @@ def explained(text: object) -> Markup:
     written, parts, end, seen = str(text), list[Markup](), 0, set[str]()
     for match in _ANY.finditer(written):
         name = _GROUPS[str(match.lastgroup)]
-        if name not in seen:
+        if name not in seen and _meant(match, bool(_TASK.search(written))):
             seen.add(name)
             parts += [escape(written[end : match.start()]), Markup('<abbr title="{}">{}</abbr>').format(MEANINGS[name], match[0])]
             end = match.end()

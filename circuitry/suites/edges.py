@@ -29,20 +29,28 @@ def edges_command(model: Model, name: str, task: Task, patching: Mapping[str, An
     from ..discovery.search import discover
 
     options = {key: value for key, value in task.options.items() if value != task.definition.options[key]}
-    if model.name == "model" or model.graph.name not in content.names("graphs"):
-        more = {**options, **_number_of(task), **({"seed": task.seed} if task.seed else {})}
-        return f"ct.discover(model, ct.task({', '.join([repr(name), *(f'{key}={value!r}' for key, value in more.items())])}))"
-    words = ["circuitry", "discover", *_loaded(model, command), "--task", name]
-    words += [word for key, value in options.items() for word in ("-o", f"{key}={_written(value)}")]
-    words += [word for key, value in _number_of(task).items() for word in (f"--{key}", str(value))]
-    words += ["--seed", str(task.seed)] if task.seed else []
     usual = inspect.signature(discover).parameters
     asked = {
         key: value
         for key in ("metric", "direction")
         if isinstance(value := patching.get(key), str) and value != usual[key].default
     }
+    if model.name == "model" or model.graph.name not in content.names("graphs"):
+        more = {**options, **_number_of(task), **({"seed": task.seed} if task.seed else {})}
+        return f"ct.discover({', '.join(['model', f'ct.task({_call(name, more)})', *_keywords(asked)])})"
+    words = ["circuitry", "discover", *_loaded(model, command), "--task", name]
+    words += [word for key, value in options.items() for word in ("-o", f"{key}={_written(value)}")]
+    words += [word for key, value in _number_of(task).items() for word in (f"--{key}", str(value))]
+    words += ["--seed", str(task.seed)] if task.seed else []
     return shlex.join([*words, *(word for key, value in asked.items() for word in (f"--{key}", value))])
+
+
+def _keywords(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value!r}" for key, value in values.items()]
+
+
+def _call(first: str, values: Mapping[str, Any]) -> str:
+    return ", ".join([repr(first), *_keywords(values)])
 
 
 def _number_of(task: Task) -> dict[str, int]:
@@ -68,7 +76,11 @@ def _flags(command: str) -> Iterator[tuple[str, str]]:
     >>> list(_flags("circuitry run ioi --model a/b --dtype=float64"))
     [('--model', 'a/b'), ('--dtype', 'float64')]
     """
-    for word, after in pairwise([*shlex.split(command), ""]):
+    try:
+        words = shlex.split(command)
+    except ValueError:  # what runs the suite may be described in any words
+        return
+    for word, after in pairwise([*words, ""]):
         if word.startswith("--"):
             flag, equals, value = word.partition("=")
             yield flag, value if equals else after

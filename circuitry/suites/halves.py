@@ -85,7 +85,10 @@ def columns(several: Sequence[Sequence[str]]) -> tuple[str, ...]:
         alike = [name for name in order if name == base or (name.startswith(f"{base}+") and _offset(name) < _offset(after))]
         order.add_edges_from((name, after) for name in alike)
     first = list(order)
-    return tuple(nx.lexicographical_topological_sort(order, key=first.index))
+    try:
+        return tuple(nx.lexicographical_topological_sort(order, key=first.index))
+    except nx.NetworkXUnfeasible:  # the circuits have the same positions in different orders
+        return tuple(first)
 
 
 def _offset(position: str) -> int:

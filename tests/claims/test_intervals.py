@@ -125,3 +125,12 @@ def test_an_effect_that_few_prompts_have_is_not_excluded_by_those_that_lack_it()
 def test_ends_do_not_lie_further_out_than_single_examples_differ() -> None:
     [estimate] = means(table([[1e-5, 2e-5, 3e-5] * 8], np.ones(24)), 0.95)
     assert 2e-5 < estimate.high < 4e-5
+
+
+@pytest.mark.parametrize("by", ["normalized", "effect"])
+def test_a_difference_from_nothing_is_as_uncertain_as_the_number(by: Any) -> None:
+    effects = np.random.default_rng(0).normal(1e-4, 1e-4, 16)
+    one, nothing = table([effects], np.full(16, 2.0)), table([np.zeros(16)], np.full(16, 2.0))
+    [alone] = (ratios if by == "normalized" else means)(one, 0.95)
+    apart_from_it = difference(one, nothing, by, 0.95)
+    assert apart_from_it.low == pytest.approx(alone.low, rel=0.5) and apart_from_it.high == pytest.approx(alone.high, rel=0.5)

@@ -181,6 +181,22 @@ def test_demo_runs_every_suite_on_every_bundled_model_and_compares_them(tmp_path
     assert str(tmp_path.resolve()) in said
 
 
+def test_a_run_records_the_command_that_makes_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of the demo; of a single run it is what was typed."""
+    from circuitry.suites import runner
+
+    recorded = []
+
+    def run(*_: Any, command: str, **__: Any) -> None:
+        recorded.append(command)
+        raise InterruptedError
+
+    monkeypatch.setattr(runner, "run", run)
+    with pytest.raises(InterruptedError):
+        cli.suites._suite("induction", ct.load("compiled:mamba"), tmp_path, "circuitry run induction")
+    assert recorded == ["circuitry run induction"]
+
+
 # --- experiments -----------------------------------------------------------------------------------------------------------
 
 

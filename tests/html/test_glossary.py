@@ -90,3 +90,18 @@ def test_a_term_has_its_meaning_where_it_stands_first_and_text_is_escaped() -> N
 def test_meanings_are_one_sentence_each_and_use_no_word_that_is_not_explained() -> None:
     for name, meaning in MEANINGS.items():
         assert meaning[0].islower() and not meaning.endswith(".") and len(meaning) < 130, name
+
+
+@pytest.mark.parametrize("text", ["state.csv", "facebook/opt-S", "runs/state/x", "EleutherAI/S-2", "U.S. law", "FOIL", "a@END/b"])
+def test_a_part_of_another_name_is_no_term(text: str) -> None:
+    assert not found(text) and "abbr" not in explained(text)
+
+
+@pytest.mark.parametrize("text", ["at END.", "a state, then", "States: two", "Completeness", "the state (of", "q below 0.05"])
+def test_a_term_may_stand_anywhere_in_a_sentence(text: str) -> None:
+    assert len(found(text)) == 1 and explained(text).count("<abbr") == 1
+
+
+def test_names_are_those_of_ioi_only_where_the_task_is() -> None:
+    assert not found("S, IO") and found("S, IO", "ioi (order ABBA)").keys() == {"IO", "S"} and "IO" in found("name mover")
+    assert "abbr" not in explained("patched at S2") and "abbr" in explained("patched at S2; ioi (order ABBA)")

@@ -140,3 +140,11 @@ def test_the_explorer() -> None:
     for name, hue in (("carries", "blue"), ("against", "red")):
         colours = re.findall(rf"--{name}: ([^;]*);", css)
         assert colours and all(hues(colour) == {hue} for colour in colours)
+
+
+def test_a_circuit_of_lists_is_drawn() -> None:
+    """And drawn again, which looks up where everything stood."""
+    drawn = circuit(None)
+    listed = Circuit(drawn.title, list(drawn.positions), list(drawn.nodes), list(drawn.edges), drawn.unit)  # type: ignore[arg-type]
+    assert listed == Circuit(drawn.title, drawn.positions, drawn.nodes, drawn.edges, drawn.unit)
+    assert as_svg(listed.draw()) == as_svg(listed.draw())

@@ -19,6 +19,8 @@ from circuitry.drawing import figures
 from circuitry.drawing.dark import turned
 from circuitry.evidence.grid import Sensitivity
 from circuitry.evidence.scores import Scores
+from circuitry.results import PatchingTable
+from circuitry.results.split_cells import split_cells
 from support.command import circuitry
 from support.drawn import MAMBA, TRANSFORMER
 from support.some_tables import CELLS, EVERY, THREE, layers, table
@@ -151,6 +153,15 @@ def test_a_saved_picture_has_colours_for_a_dark_page_and_none_of_its_own_behind(
         first = re.search(r'<g id="patch_1">\s*<path[^>]*style="([^"]*)"', text)
         assert first and "fill: none" in first[1], "the page is seen through the picture"
     xml.parse(tmp_path / "map.svg")
+
+
+def test_only_boxes_of_diagrams_turn_and_cells_keep_their_colours() -> None:
+    """Cells have some colours that boxes have too, and others that they have not: all turn or none does."""
+    stacked = PatchingTable.stack({"IO": table(), "S": table()}, "metric")
+    cells, boxes = (figures.as_svg(drawn) for drawn in (split_cells(stacked, "metric"), MAMBA.draw()))
+    rules = re.compile(r"(\S+) \[style\*='fill: (#\w{6})'\] \{ fill: light-dark")
+    effects = {text: {part for part, colour in rules.findall(text) if fill_on_dark(colour)} for text in (cells, boxes)}
+    assert effects[boxes] == {"#boxes"} and effects[cells] <= {"#boxes"} and 'id="boxes"' in boxes and 'id="boxes"' not in cells
 
 
 def test_text_on_cells_keeps_its_colour_and_other_text_turns() -> None:

@@ -11,6 +11,7 @@ import pytest
 import circuitry as ct
 from circuitry.cli import options as read
 from circuitry.suites.edges import edges_command
+from circuitry.suites.halves import columns
 from support import tiny
 from support.command import every_command
 from support.own_task import OWN
@@ -61,3 +62,18 @@ def test_a_model_without_a_name_gets_code() -> None:
     assert told == "ct.discover(model, ct.task('induction', distance=8, examples=4, seed=1))"
     made = eval(told.removeprefix("ct.discover(model, ").removesuffix(")"), {"ct": ct})
     assert made.record == ct.task("induction", distance=8, examples=4, seed=1).record
+
+
+def test_code_has_the_options_too() -> None:
+    model = ct.load(tiny.stock("gpt2"), dtype="float64")
+    code = edges_command(model, "induction", ct.task("induction", distance=8), {"direction": "denoising", "metric": "kl"})
+    assert code.endswith("distance=8), metric='kl', direction='denoising')")
+
+
+def test_a_description_of_what_ran_need_not_be_a_command(model: ct.Model) -> None:
+    task = ct.task("induction", distance=8)
+    assert edges_command(model, "induction", task, {}, "my notebook's run") == edges_command(model, "induction", task, {})
+
+
+def test_columns_of_circuits_that_disagree_stay_in_the_order_in_which_they_came() -> None:
+    assert columns([("S1", "IO", "END"), ("IO", "S1", "END")]) == ("S1", "IO", "END")

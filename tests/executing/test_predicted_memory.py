@@ -104,3 +104,10 @@ def test_a_state_counts_once_for_each_run_that_computes_it() -> None:
     tokens, states = of_jobs[:, 0].transpose(1, 0, 2)
     assert states[:, :-1].tolist() == np.triu(np.ones((3, 3), int)).tolist()
     assert tokens[:, :-1].tolist() == states[:, :-1].tolist()
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "rwkv", "gated_delta"])
+def test_states_are_as_wide_in_half_precision(name: str) -> None:
+    """They are added up in float32 (tests/models/test_half.py)."""
+    one, half = (ct.load(f"bundled:{name}", dtype=dtype).bytes_per_state() for dtype in ("float32", "bfloat16"))
+    assert one == half > 0

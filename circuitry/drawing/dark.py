@@ -64,7 +64,7 @@ def _rules(colours: list[tuple[str, str]]) -> Iterator[str]:
         if part == "fill" and colour == PAGE:  # behind a label or in a hollow mark; white text is on a dark cell
             yield _rule(f":not(text)[style*='fill: {PAGE}']", "fill", PAGE, f"var(--circuitry-behind, {DARK_PAGE})")
         elif effect:  # cells of a heat map may have such a colour by chance
-            yield _rule(f"#{BOXES} [style*='fill: {colour}']", "fill", colour, effect)
+            yield _rule(f"[id$='{BOXES}'] [style*='fill: {colour}']", "fill", colour, effect)
         elif new and not (part == "fill" and colour in NOT_TURNED):
             yield _rule(f"[style*='{part}: {colour}']", part, colour, new)
     yield "}"

@@ -73,4 +73,6 @@ class TakesMemory:
     def _bytes_in_blocks(self, length: int) -> list[int]:
         """Of one row of ``length`` tokens in each kind of block. Recurrent states have the dtype in which they are added up."""
         wide, config = torch.promote_types(self.dtype, torch.float32).itemsize, self.hf.config
-        return [(wide if kind.values(config, 0) else self.dtype.itemsize) * int(kind.values(config, length)) for kind in self._kinds]
+        return [
+            (wide if kind.values(config, 0) else self.dtype.itemsize) * int(kind.values(config, length)) for kind in self._kinds
+        ]

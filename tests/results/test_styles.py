@@ -17,6 +17,7 @@ from circuitry import CircuitryError
 from circuitry.colours import AGAINST, TOWARDS, box_ink, fill, fill_on_dark
 from circuitry.drawing import figures
 from circuitry.drawing.dark import turned
+from circuitry.drawing.embedded import embedded
 from circuitry.evidence.grid import Sensitivity
 from circuitry.evidence.scores import Scores
 from circuitry.results import PatchingTable
@@ -161,7 +162,12 @@ def test_only_boxes_of_diagrams_turn_and_cells_keep_their_colours() -> None:
     cells, boxes = (figures.as_svg(drawn) for drawn in (split_cells(stacked, "metric"), MAMBA.draw()))
     rules = re.compile(r"(\S+) \[style\*='fill: (#\w{6})'\] \{ fill: light-dark")
     effects = {text: {part for part, colour in rules.findall(text) if fill_on_dark(colour)} for text in (cells, boxes)}
-    assert effects[boxes] == {"#boxes"} and effects[cells] <= {"#boxes"} and 'id="boxes"' in boxes and 'id="boxes"' not in cells
+    inside = "[id$='boxes']"
+    assert effects[boxes] == {inside} and effects[cells] <= {inside} and 'boxes"' not in cells
+    for drawn in (boxes, embedded(MAMBA, "prefix")):
+        assert len(re.findall(r'id="\S*boxes"', drawn)) == drawn.count("<svg"), (
+            "the id is found in a page too, where it has a prefix"
+        )
 
 
 def test_text_on_cells_keeps_its_colour_and_other_text_turns() -> None:

@@ -14,6 +14,7 @@ from circuitry.claims.reading import parse_claims
 from circuitry.suites import SuiteResult
 from support.command import called, circuitry
 from support.no_pictures import no_pictures
+from support.short_discovery import shorten
 
 OPTIONS = {"examples": 12, "baseline": 0}
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -75,10 +76,16 @@ def test_the_command_writes_what_check_reads(runs: dict[str, Path], tmp_path: Pa
     assert called("claims", str(tmp_path / "nowhere"))[0] == 2
 
 
-def test_a_discoverys_circuit_is_a_claim(tmp_path: Path) -> None:
+def test_a_discoverys_circuit_is_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch)
     with no_pictures():
         ct.discover(
-            ct.load("compiled:mamba"), ct.task("induction", distance=8, examples=8), verify=4, edges=30, out=tmp_path / "found"
+            ct.load("compiled:mamba"),
+            ct.task("induction", distance=4, examples=8),
+            method="eap",
+            verify=4,
+            edges=30,
+            out=tmp_path / "found",
         )
     claims = parse_claims(claims_of(tmp_path / "found"))
     assert [claim.quantity.kind for claim in claims.claims] == ["faithfulness"]

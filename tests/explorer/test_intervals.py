@@ -118,3 +118,19 @@ def test_states_stand_where_they_were_patched_and_no_column_is_empty() -> None:
     assert shown["positions"] == drawn["positions"]
     told = {text.get_text() for text in Circuit.from_json(json.dumps(drawn)).draw().get_axes()[0].texts}
     assert {"B+5", "END"} <= told and "B+3" not in told
+
+
+def test_a_port_of_several_heads_has_the_interval_of_the_cell_that_patches_them_at_once(tmp_path: Path) -> None:
+    """No path has the name of such a node, so its number alone tells the cell."""
+    effects = -4 + np.random.default_rng(0).normal(0, 0.5, (2, 16))
+    table = made([{"port": "k"}, {"port": "v"}], effects, path="(head[1,0].{port}, head[1,1].{port}) @ B -> logits")
+    share = float(table.normalized().iloc[1])
+    nodes = (
+        CircuitNode("v of answering heads", "B", 1, share, "head"),
+        CircuitNode("k of others", "B", 1.5, share + 0.1, "head"),
+    )
+    folder = run_folder(tmp_path, {"ports": table})
+    (folder / "circuit.json").write_text(Circuit("c", ("B",), nodes, (), "normalized effect").to_json())
+    found, other = run_data(folder)["nodes"]
+    described = table.statistics()[["low", "high"]].to_numpy()[1] * share / effects[1].mean()
+    assert np.allclose([found["low"], found["high"]], sorted(described)) and "low" not in other

@@ -48,7 +48,7 @@ def by_chance(suite: str, tested: dict[str, int], **options: Any) -> list[SuiteR
 
 
 def nothing_is_named(found: SuiteResult, circuit: str) -> None:
-    """The summary says that there is no such circuit, or, where effects are too skewed for the examples, that they cannot tell."""
+    """The summary says that it found no circuit, or, where effects are too skewed for the examples, that they cannot tell."""
     few, none = f"too few examples to say whether an {circuit} circuit exists", f"no {circuit} circuit was found"
     text = found.summary.text()
     if found.summary.undecided:

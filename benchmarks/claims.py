@@ -91,7 +91,8 @@ def main() -> None:
                     "wrong" if wrong else "undecided" if verdict is Verdict.OPEN else "right"
                 ] += 1
             rows += [{"model": model, "task": task, "n": size, "claim": claim, **count} for claim, count in counts.items()]
-        print(f"{model}, {task}: {len(settled)} cells, {chosen.examples} prompts", flush=True)
+        right = table.provenance["top_1"]
+        print(f"{model}, {task}: {len(settled)} cells, {chosen.examples} prompts, top-1 accuracy {right:.2f}", flush=True)
     frame = pd.DataFrame(rows).fillna(0)
     total = frame[["wrong", "undecided", "right"]].sum(axis=1)
     frame["checks"], frame["wrong %"], frame["undecided %"] = (
